@@ -1,0 +1,1 @@
+"""Commands of an experimenter: `python -m experiments.<name> --help`."""

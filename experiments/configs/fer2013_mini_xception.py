@@ -1,0 +1,35 @@
+"""Our recipe for the 58,423-parameter network on FER-2013.
+
+  python -m experiments.train \
+    --config=experiments/configs/fer2013_mini_xception.py \
+    --workdir=out/fer2013_mini_xception
+
+Targets are half the FER-2013 label, half the FER+ vote distribution (training
+rows only); geometry is augmented mildly, because a network of this size
+underfits; the weights are averaged. Figures: checkpoints/
+mini_xception_fer2013/metrics.json.
+"""
+
+from experiments.configs import base
+
+
+def get_config():
+  """The config, locked."""
+  config = base.get_config()
+  with config.unlocked():
+    config.epochs = 80.0
+    config.batch_size = 64
+    config.data.soft_weight = 0.4
+    config.augment.rotation = 10.0
+    config.augment.shift = 0.07
+    config.augment.zoom = 0.1
+    config.augment.flip = True
+    config.optimizer.name = 'adamw'
+    config.optimizer.weight_decay = 1e-3
+    config.schedule.name = 'cosine'
+    config.schedule.rate = 4e-3
+    config.schedule.warmup_epochs = 1.0
+    config.schedule.final_factor = 0.002
+    config.ema_decay = 0.999
+    config.steps_per_call = 64
+  return config

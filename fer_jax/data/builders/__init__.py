@@ -1,0 +1,1 @@
+"""TFDS builders, one package a data set."""

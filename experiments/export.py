@@ -263,7 +263,7 @@ def _main(argv: Sequence[str]) -> None:
       max_accuracy_drop=FLAGS.max_accuracy_drop,
     ),
   }
-  with tqdm(total=8, leave=False, unit='part') as bar:
+  with tqdm(total=8, leave=False, unit='part', disable=None) as bar:
 
     def progress(text: str) -> None:
       bar.set_description(text)

@@ -13,7 +13,7 @@ def get_config() -> config_dict.ConfigDict:
   config.seed = 0
   config.epochs = 100.0
   config.batch_size = 64
-  config.eval_batch_size = 512
+  config.eval_batch_size = 128
 
   config.model = config_dict.ConfigDict()
   config.model.name = 'mini_xception'

@@ -17,7 +17,7 @@ def get_config():
   """The config, locked."""
   config = base.get_config()
   with config.unlocked():
-    config.epochs = 80.0
+    config.epochs = 50.0
     config.batch_size = 64
     config.data.soft_weight = 0.4
     config.augment.rotation = 10.0

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import io
 import json
 import os
 import pathlib
@@ -25,6 +27,9 @@ from fer_jax import labels as label_sets
 from fer_jax.data import arrays
 from fer_jax.data.builders.fer2013 import csv_files
 from fer_jax.data.builders.fer2013 import fer2013_dataset_builder as fer2013
+from fer_jax.data.builders.rendered_faces import (
+  rendered_faces_dataset_builder as rendered,
+)
 
 __all__ = ['atomic_folder', 'pack', 'prepare']
 
@@ -46,6 +51,8 @@ class _Source:
       among them.
     manual_dir: where the builder finds its files.
     rebuild: the TFDS copy may be out of date; build it again.
+    work: what the builder does, for the progress bar.
+    total: how many examples it will make, if known.
   """
 
   builder: tfds.core.DatasetBuilder
@@ -53,6 +60,8 @@ class _Source:
   convert: Callable[[dict[str, Any]], dict[str, np.ndarray]]
   manual_dir: pathlib.Path | None = None
   rebuild: bool = False
+  work: str = 'reading'
+  total: int | None = None
 
 
 def _convert_fer2013(batch: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -64,12 +73,21 @@ def _convert_fer2013(batch: dict[str, Any]) -> dict[str, np.ndarray]:
   }
 
 
+def _check_options(name: str, options: dict[str, Any], known: set[str]) -> None:
+  for key in options:
+    if key not in known:
+      raise ValueError(
+        f'{name} has no option {key!r}; choose from {", ".join(sorted(known))}'
+      )
+
+
 def _fer2013(
   tfds_dir: pathlib.Path,
   manual_dir: pathlib.Path | None,
-  *,
-  verify_md5: bool = True,
+  **options: Any,
 ) -> _Source:
+  _check_options('fer2013', options, {'verify_md5'})
+  verify_md5 = options.get('verify_md5', True)
   where = (
     f'expected {csv_files.CSV_NAME} or {csv_files.CSV_NAME}.xz, md5 '
     f'{csv_files.MD5} unpacked; {csv_files.WHERE}'
@@ -92,10 +110,84 @@ def _fer2013(
     manual_dir,
     # An altered file may have been altered again since the last build.
     rebuild=not verify_md5,
+    total=35_887 if verify_md5 else None,
   )
 
 
-_SOURCES: dict[str, Callable[..., _Source]] = {'fer2013': _fer2013}
+def _convert_crops(batch: dict[str, Any]) -> dict[str, np.ndarray]:
+  return {
+    'images': batch['image'],
+    'labels': batch['label'].astype(np.int32),
+    'identity': batch['identity'],
+    'intensity': batch['intensity'],
+    'pose': batch['pose'],
+    'occluder': batch['occluder'].astype(np.int32),
+  }
+
+
+def _convert_scenes(batch: dict[str, Any]) -> dict[str, np.ndarray]:
+  images, faces = batch['image'], batch['faces']
+  height, width = images.shape[1:3]
+  rows, found = faces['label'].shape
+  # TFDS keeps ymin, xmin, ymax, xmax in 0..1 and pads with zeros.
+  scaled = faces['bbox'][..., [1, 0, 3, 2]] * np.array(
+    [width, height, width, height], np.float32
+  )
+  boxes = np.zeros((rows, rendered.MAX_FACES, 4), np.float32)
+  boxes[:, :found] = scaled
+  real = boxes[..., 2] > boxes[..., 0]
+  labels = np.full((rows, rendered.MAX_FACES), -1, np.int32)
+  labels[:, :found] = faces['label']
+  labels[~real] = -1
+  area = np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
+  largest = labels[np.arange(rows), area.argmax(axis=1)]
+  neutral = label_sets.get('rendered_faces').index('neutral')
+  return {
+    'images': images,
+    # The class of the largest face; a scene without one is neutral.
+    'labels': np.where(largest < 0, neutral, largest).astype(np.int32),
+    'boxes': boxes,
+    'box_labels': labels,
+    'num_faces': real.sum(axis=1).astype(np.int32),
+  }
+
+
+def _rendered(
+  kind: str,
+  tfds_dir: pathlib.Path,
+  manual_dir: pathlib.Path | None,
+  **options: Any,
+) -> _Source:
+  del manual_dir  # nothing to place
+  default = rendered.Builder.builder_configs[kind]
+  fields = {
+    f.name: getattr(default, f.name)
+    for f in dataclasses.fields(rendered.Config)
+    if f.name not in _NO_OPTIONS
+  }
+  _check_options(f'rendered {kind}', options, set(fields))
+  config = rendered.Config(name='', kind=kind, **(fields | options))
+  return _Source(
+    rendered.Builder(data_dir=tfds_dir, config=config),
+    'rendered_faces',
+    _convert_crops if kind == 'crops' else _convert_scenes,
+    work='drawing',
+    total=config.train + config.val + config.test,
+  )
+
+
+# Fields of the config that are TFDS's own or fixed by the data set's name.
+_NO_OPTIONS = (
+  *(f.name for f in dataclasses.fields(tfds.core.BuilderConfig)),
+  'kind',
+)
+
+
+_SOURCES: dict[str, Callable[..., _Source]] = {
+  'fer2013': _fer2013,
+  'rendered_faces': functools.partial(_rendered, 'crops'),
+  'rendered_scenes': functools.partial(_rendered, 'scenes'),
+}
 
 
 def _is_running(pid: int) -> bool:
@@ -276,8 +368,7 @@ def prepare(
     return target
   builder = source.builder
   with contextlib.ExitStack() as stack:
-    if hasattr(tfds, 'disable_progress_bar'):
-      tfds.disable_progress_bar()  # ours has totals and one line a step
+    tfds.disable_progress_bar()  # ours has totals and one line a step
     if overwrite or source.rebuild:
       shutil.rmtree(builder.data_dir, ignore_errors=True)
 
@@ -291,7 +382,9 @@ def prepare(
         )
       ).update
 
-    builder.progress = bar('reading', None)
+    builder.progress = bar(source.work, source.total)
+    # TFDS announces itself on stdout, which belongs to the caller.
+    stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
     builder.download_and_prepare(
       download_config=tfds.download.DownloadConfig(
         manual_dir=None if manual is None else str(manual)

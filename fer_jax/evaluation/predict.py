@@ -206,6 +206,11 @@ def _runner(
 
 
 def _bar(total: int, text: str | None) -> Any:
+  # None lets tqdm draw on a terminal only, so that logs stay readable.
   return tqdm(
-    total=total, desc=text, unit='image', leave=False, disable=text is None
+    total=total,
+    desc=text,
+    unit='image',
+    leave=False,
+    disable=True if text is None else None,
   )

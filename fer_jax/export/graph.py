@@ -139,11 +139,11 @@ def require_folded(content: bytes, *, temperature: bool = False) -> None:
     elif op.name in _ELEMENTWISE and op.constant_shapes:
       stray.append(op)
   if temperature:
-    softmax = {i for op in ops if op.name == 'SOFTMAX' for i in op.inputs}
+    logits = _tensors_to_softmax(ops)
     stray = [
       op
       for op in stray
-      if not (op.name in ('MUL', 'DIV') and softmax & set(op.outputs))
+      if not (op.name in ('MUL', 'DIV') and logits & set(op.outputs))
     ]
   if stray:
     listed = ', '.join(
@@ -153,6 +153,17 @@ def require_folded(content: bytes, *, temperature: bool = False) -> None:
       f'{len(stray)} operations were not folded into a convolution: {listed}; '
       'a batch norm must directly follow a convolution'
     )
+
+
+def _tensors_to_softmax(ops: list[Operation]) -> set[int]:
+  """Tensors that reach the softmax with nothing but their shape changed."""
+  found: set[int] = set()
+  for op in reversed(ops):
+    if op.name == 'SOFTMAX' or (
+      op.name in ('RESHAPE', 'SQUEEZE') and found & set(op.outputs)
+    ):
+      found.update(op.inputs)
+  return found
 
 
 def require_int8(content: bytes) -> None:

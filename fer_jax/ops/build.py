@@ -42,6 +42,9 @@ _TIMEOUT_SECONDS = 600
 TARGETS = (
   'fer_jax_batch_norm',
   'fer_jax_batch_norm_gradient',
+  'fer_jax_conv',
+  'fer_jax_conv_input_gradient',
+  'fer_jax_conv_kernel_gradient',
   'fer_jax_depthwise',
   'fer_jax_depthwise_gradient',
   'fer_jax_max_pool',

@@ -14,7 +14,7 @@ from jax import numpy as jnp
 
 from fer_jax.ops import geometry
 
-__all__ = ['batch_norm', 'depthwise_conv2d', 'max_pool']
+__all__ = ['batch_norm', 'conv2d', 'depthwise_conv2d', 'max_pool']
 
 _Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -39,6 +39,37 @@ def _attributes(stride: int, pads: _Pads) -> dict[str, np.int64]:
     'top': np.int64(pads[0][0]),
     'left': np.int64(pads[1][0]),
   }
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def conv2d(
+  x: jax.Array, kernel: jax.Array, stride: int, pads: _Pads
+) -> jax.Array:
+  """`x` `[B, H, W, C]` with `kernel` `[h, w, C, F]`."""
+  h, w = geometry.output_size(x.shape[1:3], kernel.shape[:2], stride, pads)
+  return _call(
+    'fer_jax_conv',
+    _float(x.shape[0], h, w, kernel.shape[3]),
+    x,
+    kernel,
+    **_attributes(stride, pads),
+  )
+
+
+def _conv_forward(x, kernel, stride, pads):
+  return conv2d(x, kernel, stride, pads), (x, kernel)
+
+
+def _conv_backward(stride, pads, residuals, dy):
+  x, kernel = residuals
+  attributes = _attributes(stride, pads)
+  # Two calls, so that XLA can drop the first where nobody wants it.
+  dx = _call('fer_jax_conv_input_gradient', _like(x), dy, kernel, **attributes)
+  dw = _call('fer_jax_conv_kernel_gradient', _like(kernel), x, dy, **attributes)
+  return dx, dw
+
+
+conv2d.defvjp(_conv_forward, _conv_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -552,7 +552,7 @@ def _light(pose: _Pose, params: FaceParams, size: int) -> np.ndarray:
   ambient = np.float32(params.view.ambient)
   diffuse = np.maximum(x * lx + y * ly + z * lz, 0)
   return np.float32(params.view.gain) * (
-    ambient + (np.float32(1.12) - ambient) * diffuse
+    ambient + (np.float32(1.03) - ambient) * diffuse
   )
 
 

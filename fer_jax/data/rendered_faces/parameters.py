@@ -53,9 +53,8 @@ class ActionUnits:
 
   def scaled(self, factor: float) -> ActionUnits:
     """Every unit times `factor`, kept in 0..1."""
-    return ActionUnits(
-      *(min(1.0, max(0.0, factor * v)) for v in dataclasses.astuple(self))
-    )
+    values = vars(self).values()
+    return ActionUnits(*(min(1.0, max(0.0, factor * v)) for v in values))
 
 
 # Apex of each class of label set `rendered_faces`.
@@ -204,7 +203,7 @@ class FaceParams:
 _SKIN = np.array(
   [
     (255, 224, 196), (241, 194, 160), (224, 172, 130), (198, 134, 94),
-    (150, 96, 62), (104, 66, 44), (78, 50, 36),
+    (160, 106, 72), (122, 80, 56), (96, 64, 48),
   ],
   np.float32,
 )  # fmt: skip
@@ -292,7 +291,7 @@ def sample_view(
     roll=float(np.clip(rng.normal(0, 6 * d), -20, 20)),
     light=(float(light[0]), float(light[1]), float(light[2])),
     ambient=0.62 - _between(rng, 0, 0.3) * d,
-    gain=float(np.exp(rng.normal(0, 0.13 * d))),
+    gain=float(np.clip(np.exp(rng.normal(0, 0.13 * d)), 0.75, 1.3)),
     blur=_between(rng, 0, 0.75) * d,
     noise=_between(rng, 0, 7) * d,
     occluder=occluder,
@@ -308,7 +307,7 @@ def _perform(
   rng: np.random.Generator, expression: str, difficulty: float
 ) -> ActionUnits:
   """The apex of one performance: nobody moves exactly like the prototype."""
-  prototype = dataclasses.asdict(EXPRESSIONS[expression])
+  prototype = vars(EXPRESSIONS[expression])
   units = {
     k: v * (1 + rng.uniform(-0.25, 0.2) * difficulty)
     for k, v in prototype.items()

@@ -43,6 +43,15 @@ def _background(
   return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
+def _blend_into(
+  target: np.ndarray, colour: np.ndarray, coverage: np.ndarray
+) -> None:
+  """`colour`, multiplied by its coverage, over `target` in place."""
+  through = cv2.merge([255 - coverage] * 3)
+  behind = cv2.multiply(target, through, scale=1 / 255)
+  target[...] = cv2.add(behind, np.ascontiguousarray(colour))
+
+
 def _lay_over(
   image: np.ndarray, head: drawing.Head, x: int = 0, y: int = 0
 ) -> None:
@@ -54,10 +63,16 @@ def _lay_over(
   if x0 >= x1 or y0 >= y1:
     return
   part = (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
-  target = image[y0:y1, x0:x1]
-  through = cv2.merge([255 - head.coverage[part]] * 3)
-  behind = cv2.multiply(target, through, scale=1 / 255)
-  target[...] = cv2.add(behind, np.ascontiguousarray(head.colour[part]))
+  _blend_into(image[y0:y1, x0:x1], head.colour[part], head.coverage[part])
+  if y1 < height:
+    # The body goes on to the lower edge as it leaves the head's picture.
+    last = (slice(y1 - y - 1, y1 - y), part[1])
+    rows = (height - y1, 1)
+    _blend_into(
+      image[y1:, x0:x1],
+      np.tile(head.colour[last], (*rows, 1)),
+      np.tile(head.coverage[last], rows),
+    )
 
 
 def _camera(
@@ -175,7 +190,8 @@ def _place(
       ):
         placed.append((x, y, h))
     if len(placed) == count:
-      return sorted(placed, key=lambda p: p[2])  # far faces first
+      # From the back to the front: a body hides only what is above it.
+      return sorted(placed, key=lambda p: p[1])
     largest *= 0.8
     if largest * side < 8:
       raise ValueError(f'no room for {count} faces in {width}x{height} pixels')

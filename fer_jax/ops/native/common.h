@@ -48,7 +48,8 @@ inline Vec Load(const float* p) {
 
 inline void Store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof(v)); }
 
-inline Vec Splat(float value) { return Vec{} + value; }
+// x - 0 is x for every x, so the subtraction vanishes; 0 + x would not.
+inline Vec Splat(float value) { return value - Vec{}; }
 
 // The first n lanes, zeros after them; n >= kLanes loads all.
 inline Vec LoadPart(const float* p, int64_t n) {
@@ -84,7 +85,7 @@ inline float* Scratch(int slot, int64_t count) {
     int64_t size = 0;
     ~Buffer() { std::free(data); }
   };
-  static thread_local Buffer buffers[6];
+  static thread_local Buffer buffers[8];
   Buffer& buffer = buffers[slot];
   if (buffer.size < count) {
     std::free(buffer.data);

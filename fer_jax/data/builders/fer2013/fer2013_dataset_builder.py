@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from fer_jax import labels as label_sets
 from fer_jax.data.builders.fer2013 import csv_files
+from fer_jax.data.builders.png import encode_png
 
 __all__ = ['Builder', 'Config', 'config_name']
 
@@ -125,7 +126,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     for i in map(int, indices):
       example = {
-        'image': table.images[i],
+        'image': encode_png(table.images[i]),
         'label': int(table.labels[i]),
         'row': i + 1,
       }

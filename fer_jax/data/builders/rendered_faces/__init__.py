@@ -1,0 +1,1 @@
+"""Procedurally drawn faces."""

@@ -37,13 +37,13 @@ from fer_jax import bundles
 from fer_jax import labels as label_sets
 from fer_jax import models
 from fer_jax.data import arrays
+from fer_jax.data import leakage
 from fer_jax.evaluation import calibration
 from fer_jax.evaluation import metrics
 from fer_jax.evaluation import predict
 from fer_jax.evaluation import protocols
 from fer_jax.evaluation import provenance
 from fer_jax.evaluation import report
-from fer_jax.evaluation import twins
 from fer_jax.export import bundle as bundle_lib
 
 FLAGS = flags.FlagValues()
@@ -214,15 +214,14 @@ def _sources(
   return sources
 
 
-def _seeds(
-  subject: Subject,
-  accuracy: float,
-  test: arrays.Arrays,
-  split: str,
-) -> dict[str, Any] | None:
-  """Accuracy of the network and of its siblings from other seeds."""
+def _trainings(subject: Subject) -> dict[int, Subject | None] | None:
+  """The trainings to compare by seed; None stands for `subject` itself.
+
+  Raises:
+    _cli.UsageError: a seed is unknown or there twice.
+  """
   workdirs = [w for w in FLAGS.seed_workdirs if w]
-  given = None
+  given: list[int | None] = [None] * (1 + len(workdirs))
   if FLAGS.seeds is not None:
     try:
       given = [int(s) for s in FLAGS.seeds]
@@ -235,25 +234,42 @@ def _seeds(
         f'--seeds has {len(given)} numbers, wanted {1 + len(workdirs)}: that '
         'of the network and one for each of --seed_workdirs'
       )
-  first = given[0] if given else subject.seed
+  first = subject.seed if given[0] is None else given[0]
   if first is None:
     if workdirs:
       raise _cli.UsageError(f'the seed of {subject.name} is unknown: --seeds')
     return None
-  found = {first: accuracy}
-  for i, workdir in enumerate(workdirs, 1):
+  found: dict[int, Subject | None] = {first: None}
+  for workdir, seed in zip(workdirs, given[1:], strict=True):
     sibling = _training(workdir, FLAGS.checkpoint)
-    seed = given[i] if given else sibling.seed
+    seed = sibling.seed if seed is None else seed
     if seed is None or seed in found:
       raise _cli.UsageError(
         f'{workdir}: its seed is {seed}, wanted one of its own; give --seeds'
       )
+    found[seed] = sibling
+  return found
+
+
+def _seeds(
+  trainings: Mapping[int, Subject | None] | None,
+  accuracy: float,
+  test: arrays.Arrays,
+) -> dict[str, Any] | None:
+  """Accuracy of the network and of its siblings from other seeds."""
+  if trainings is None:
+    return None
+  found = {}
+  for seed, sibling in trainings.items():
+    if sibling is None:
+      found[seed] = accuracy
+      continue
     images = predict.fit(test.images, tuple(sibling.model.input_shape))
     logits = predict.jax_logits(
       sibling.model, sibling.variables, images, progress=f'seed {seed}'
     )
     found[seed] = float(np.mean(logits.argmax(axis=1) == test.labels))
-  return report.seed_summary(found, split)
+  return report.seed_summary(found, test.split)
 
 
 def _evaluate(subject: Subject, argv: Sequence[str]) -> dict[str, Any]:
@@ -261,6 +277,7 @@ def _evaluate(subject: Subject, argv: Sequence[str]) -> dict[str, Any]:
   names = FLAGS.splits or [protocol.validation, protocol.test]
   if len(set(names)) < len(names):
     raise _cli.UsageError(f'--splits names a split twice: {",".join(names)}')
+  trainings = _trainings(subject)
   loaded = {name: _load_split(subject, name) for name in names}
   shape = tuple(subject.model.input_shape)
 
@@ -279,7 +296,7 @@ def _evaluate(subject: Subject, argv: Sequence[str]) -> dict[str, Any]:
     images = fitted.setdefault(name, predict.fit(data.images, shape))
     twin = None
     if name != protocol.train:
-      twin = twins.twin_mask(data.images, train.images)
+      twin = leakage.occurs_in(data, train)
     splits[name], found = report.split_report(
       sources,
       images,
@@ -310,7 +327,7 @@ def _evaluate(subject: Subject, argv: Sequence[str]) -> dict[str, Any]:
       'n': len(validation),
       'in_files': subject.temperature,
     },
-    'seeds': _seeds(subject, head['accuracy'], loaded[last], last),
+    'seeds': _seeds(trainings, head['accuracy'], loaded[last]),
     'splits': splits,
     **provenance.collect(_MODULE, argv),
   }

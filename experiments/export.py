@@ -105,8 +105,8 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     )
   try:
     config = json.loads(file.read_text(encoding='utf-8'))
-    config['model']['name'], config['data']['name']  # noqa: B018
-    config['labels'], config['label_set']  # noqa: B018
+    config['model']['name'], config['data']['name']
+    config['labels'], config['label_set']
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(
       f'{file}: not the config of a training ({type(error).__name__}: {error})'

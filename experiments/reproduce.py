@@ -21,7 +21,6 @@ from typing import Any
 from absl import flags
 
 from experiments import _cli
-from fer_jax import models
 
 _FLAGS = flags.FlagValues()
 _CHECKPOINTS = flags.DEFINE_string(
@@ -58,7 +57,6 @@ def released(root: str | os.PathLike[str]) -> list[dict[str, Any]]:
   for path in sorted(pathlib.Path(root).glob('*/metrics.json')):
     record = json.loads(path.read_text())
     record['bundle'] = path.parent
-    record['model'] = json.loads((path.parent / 'model.json').read_text())
     found.append(record)
   if not found:
     raise ValueError(
@@ -66,16 +64,6 @@ def released(root: str | os.PathLike[str]) -> list[dict[str, Any]]:
       'experiments.export and experiments.evaluate first'
     )
   return found
-
-
-def _parameters(record: dict[str, Any]) -> int:
-  model = record['model']
-  overrides = {
-    k: tuple(v) if isinstance(v, list) else v
-    for k, v in model['overrides'].items()
-  }
-  network = models.create(model['model'], **overrides)
-  return models.count_parameters(models.shapes(network))
 
 
 def results_table(records: Sequence[dict[str, Any]]) -> str:
@@ -86,22 +74,21 @@ def results_table(records: Sequence[dict[str, Any]]) -> str:
     '|---|---|---|---|---|---|---|---|---|',
   ]
   for record in records:
-    for split, report in record['splits'].items():
-      if split == record.get('validation_split'):
-        continue
-      sources = report['sources']
-      plain = sources['jax']
-      int8 = sources.get('model_int8.tflite')
-      low, high = plain['accuracy_interval_95']
-      size = (record['bundle'] / 'model_int8.tflite').stat().st_size
-      lines.append(
-        f'| `{record["bundle"].name}` | {_parameters(record):,} | {split} | '
-        f'{report["n"]} | {_percent(plain["accuracy"])} % | '
-        f'{_percent(low)}-{_percent(high)} | '
-        f'{_percent(int8["accuracy"]) + " %" if int8 else ""} | '
-        f'{_percent(plain.get("no_twin", {}).get("accuracy"))} % | '
-        f'{size / 1000:.0f} kB |'
-      )
+    split = record['split']  # the one that was held out
+    report = record['splits'][split]
+    sources = report['sources']
+    plain = sources['jax']
+    int8 = sources.get('model_int8.tflite')
+    low, high = plain['accuracy_interval_95']
+    size = (record['bundle'] / 'model_int8.tflite').stat().st_size
+    lines.append(
+      f'| `{record["bundle"].name}` | {record["parameters"]:,} | {split} | '
+      f'{report["n"]} | {_percent(plain["accuracy"])} % | '
+      f'{_percent(low)}-{_percent(high)} | '
+      f'{_percent(int8["accuracy"]) + " %" if int8 else ""} | '
+      f'{_percent(plain.get("no_twin", {}).get("accuracy"))} % | '
+      f'{size / 1000:.0f} kB |'
+    )
   return '\n'.join(lines)
 
 
@@ -114,7 +101,7 @@ def fer2013_table(records: Sequence[dict[str, Any]]) -> str:
   rows = [
     [
       'parameters', f'{QUOTED_FER2013["parameters"]:,}',
-      *(f'{_parameters(r):,}' for r in ours),
+      *(f'{r["parameters"]:,}' for r in ours),
     ],
     [
       'accuracy %', _percent(QUOTED_FER2013['accuracy']),

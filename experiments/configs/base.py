@@ -18,9 +18,7 @@ def get_config() -> config_dict.ConfigDict:
   config.model = config_dict.ConfigDict()
   config.model.name = 'mini_xception'
   # Fields of the network; num_classes follows from the label set.
-  config.model.overrides = config_dict.ConfigDict(
-    {'input_shape': (48, 48, 1)}
-  )
+  config.model.overrides = config_dict.ConfigDict({'input_shape': (48, 48, 1)})
 
   config.data = config_dict.ConfigDict()
   config.data.name = 'fer2013'
@@ -30,6 +28,8 @@ def get_config() -> config_dict.ConfigDict:
   config.data.validation_split = 'public_test'
   # Share of the FER+ vote distribution in the training targets, 0..1.
   config.data.soft_weight = 0.0
+  # Epochs with votes in the targets, the labels alone after them; 0 is all.
+  config.data.soft_epochs = 0.0
 
   config.augment = config_dict.ConfigDict()  # see fer_jax/data/augment.py
   config.augment.rotation = 0.0

@@ -4,8 +4,9 @@
     --config=experiments/configs/fer2013_mini_xception.py \
     --workdir=out/fer2013_mini_xception
 
-Targets are half the FER-2013 label, half the FER+ vote distribution (training
-rows only); geometry is augmented mildly, because a network of this size
+Targets are 60 % FER-2013 label and 40 % FER+ vote distribution (training rows
+only), and the labels alone in the last epochs: the votes name fear far less often
+than the labels that the test asks for. Geometry is augmented mildly, because a network of this size
 underfits; the weights are averaged. Figures: checkpoints/
 mini_xception_fer2013/metrics.json.
 """
@@ -17,9 +18,10 @@ def get_config():
   """The config, locked."""
   config = base.get_config()
   with config.unlocked():
-    config.epochs = 50.0
+    config.epochs = 44.0
     config.batch_size = 64
     config.data.soft_weight = 0.4
+    config.data.soft_epochs = 31.0
     config.augment.rotation = 10.0
     config.augment.shift = 0.07
     config.augment.zoom = 0.1
@@ -31,5 +33,5 @@ def get_config():
     config.schedule.warmup_epochs = 1.0
     config.schedule.final_factor = 0.002
     config.ema_decay = 0.999
-    config.steps_per_call = 64
+    config.steps_per_call = 1
   return config

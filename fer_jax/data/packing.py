@@ -14,7 +14,7 @@ import json
 import os
 import pathlib
 import shutil
-import tempfile
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -25,13 +25,14 @@ import tqdm
 
 from fer_jax import labels as label_sets
 from fer_jax.data import arrays
+from fer_jax.data.atomic import atomic_folder
 from fer_jax.data.builders.fer2013 import csv_files
 from fer_jax.data.builders.fer2013 import fer2013_dataset_builder as fer2013
 from fer_jax.data.builders.rendered_faces import (
   rendered_faces_dataset_builder as rendered,
 )
 
-__all__ = ['atomic_folder', 'pack', 'prepare']
+__all__ = ['pack', 'prepare']
 
 # Below the data folder; the builders' own files, kept for TFDS users.
 _TFDS = 'tfds'
@@ -190,50 +191,6 @@ _SOURCES: dict[str, Callable[..., _Source]] = {
 }
 
 
-def _is_running(pid: int) -> bool:
-  try:
-    os.kill(pid, 0)
-  except ProcessLookupError:
-    return False
-  except PermissionError:
-    return True
-  return True
-
-
-def _remove_leftovers(target: pathlib.Path) -> None:
-  """Removes temporary folders of `target` whose process is gone."""
-  for path in target.parent.glob(f'.{target.name}.*.partial-*'):
-    pid = path.name.split('.')[2]
-    if pid.isdecimal() and not _is_running(int(pid)):
-      shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def atomic_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A temporary folder that becomes `target` when the block succeeds.
-
-  It lies beside `target`, so that the final rename moves no data; killed at
-  any moment, `target` is as it was before. What an earlier, killed process
-  left behind is removed.
-  """
-  target.parent.mkdir(parents=True, exist_ok=True)
-  _remove_leftovers(target)
-  made = pathlib.Path(
-    tempfile.mkdtemp(
-      prefix=f'.{target.name}.{os.getpid()}.partial-', dir=target.parent
-    )
-  )
-  try:
-    fresh = made / 'new'
-    fresh.mkdir()
-    yield fresh
-    if target.exists():
-      target.rename(made / 'old')
-    fresh.rename(target)
-  finally:
-    shutil.rmtree(made, ignore_errors=True)
-
-
 def _batches(
   builder: tfds.core.DatasetBuilder, split: str
 ) -> Iterator[dict[str, Any]]:
@@ -334,6 +291,16 @@ def _is_current(name: str, data_dir: pathlib.Path, source: _Source) -> bool:
   return info['source'] == _source_id(source.builder)
 
 
+def _remove_incomplete(folder: pathlib.Path) -> None:
+  """Removes what a killed build of TFDS left behind, an hour ago or more.
+
+  TFDS does not say whose a folder is; no build here takes that long.
+  """
+  for path in folder.glob('incomplete.*'):
+    if time.time() - path.stat().st_mtime > 3600:
+      shutil.rmtree(path, ignore_errors=True)
+
+
 def prepare(
   name: str,
   data_dir: pathlib.Path,
@@ -371,6 +338,7 @@ def prepare(
     tfds.disable_progress_bar()  # ours has totals and one line a step
     if overwrite or source.rebuild:
       shutil.rmtree(builder.data_dir, ignore_errors=True)
+    _remove_incomplete(pathlib.Path(builder.data_dir).parent)
 
     def bar(text: str, total: int | None) -> _Progress:
       return stack.enter_context(

@@ -7,6 +7,7 @@ once. `fit` brings images to the size a network was built for.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -17,6 +18,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 from tqdm import tqdm
+
+from fer_jax import ops
 
 __all__ = [
   'TfliteError',
@@ -109,11 +112,7 @@ def jax_logits(
     raise ValueError('no images to predict')
   size = min(batch_size, len(images))
 
-  @jax.jit
-  def step(variables: Any, batch: jax.Array) -> jax.Array:
-    image = batch.astype(jnp.float32) / 255.0
-    return model.apply(variables, image, train=False)
-
+  step = _step(model, ops.current())
   variables = jax.device_put(variables)
   rows = []
   with _bar(len(images), progress) as bar:
@@ -125,6 +124,19 @@ def jax_logits(
       rows.append(logits[mask])
       bar.update(len(batch))
   return np.concatenate(rows).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _step(model: Any, formulation: str) -> Callable[..., jax.Array]:
+  """The compiled network, kept: one is asked for split after split."""
+  del formulation  # of `fer_jax.ops`; decides what is traced
+
+  @jax.jit
+  def step(variables: Any, batch: jax.Array) -> jax.Array:
+    image = batch.astype(jnp.float32) / 255.0
+    return model.apply(variables, image, train=False)
+
+  return step
 
 
 def tflite_probabilities(

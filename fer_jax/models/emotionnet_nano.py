@@ -123,9 +123,11 @@ class EmotionNetNano(nn.Module):
             epsilon=_EPSILON,
             axis_name=self.axis_name,
             dtype=self.dtype,
+            activation='relu',
             name=f'{name}_norm',
           )(x, train=train)
-        x = nn.relu(x)
+        else:
+          x = nn.relu(x)
       self.sow('intermediates', f'{name}_out', x)
       tensors[name] = x
     x = layers.global_average_pool(_total(tensors, _POOLED))

@@ -49,10 +49,12 @@ class GridDetector(nn.Module):
   def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
     def block(x: jax.Array, features: int, name: str) -> jax.Array:
       x = layers.Conv(features, dtype=self.dtype, name=name)(x)
-      x = layers.BatchNorm(
-        axis_name=self.axis_name, dtype=self.dtype, name=f'{name}_norm'
+      return layers.BatchNorm(
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+        activation='relu',
+        name=f'{name}_norm',
       )(x, train=train)
-      return nn.relu(x)
 
     x = image.astype(self.dtype) * 2 - 1
     for i, features in enumerate(self.stages, 1):

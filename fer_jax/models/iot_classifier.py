@@ -37,9 +37,14 @@ class _Module(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    def norm(y: jax.Array, name: str) -> jax.Array:
+    def norm(
+      y: jax.Array, name: str, activation: str | None = None
+    ) -> jax.Array:
       return layers.BatchNorm(
-        axis_name=self.axis_name, dtype=self.dtype, name=name
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+        activation=activation,
+        name=name,
       )(y, train=train)
 
     shortcut = layers.Conv(
@@ -47,7 +52,7 @@ class _Module(nn.Module):
     )(x)
     shortcut = norm(shortcut, 'shortcut_norm')
     y = layers.SeparableConv(self.features, dtype=self.dtype, name='conv1')(x)
-    y = nn.relu(norm(y, 'norm1'))
+    y = norm(y, 'norm1', 'relu')
     y = layers.SeparableConv(self.features, dtype=self.dtype, name='conv2')(y)
     y = norm(y, 'norm2')
     y = ops.max_pool(y, 3, 2, 'SAME')
@@ -80,9 +85,11 @@ class IotClassifier(nn.Module):
       name = f'stem{i}'
       x = layers.Conv(features, strides=2, dtype=self.dtype, name=name)(x)
       x = layers.BatchNorm(
-        axis_name=self.axis_name, dtype=self.dtype, name=f'{name}_norm'
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+        activation='relu',
+        name=f'{name}_norm',
       )(x, train=train)
-      x = nn.relu(x)
       self.sow('intermediates', f'{name}_out', x)
     for i, features in enumerate(self.modules, 1):
       name = f'module{i}'

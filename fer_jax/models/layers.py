@@ -124,6 +124,7 @@ class BatchNorm(nn.Module):
   Parameters `scale`, `bias`; collection `batch_stats` holds `mean` and `var`
   (biased). `momentum` weighs the old statistics. Give `axis_name` only under
   pmap or shard_map: under jit the batch is global already.
+  `activation='relu'` appends a ReLU, which on a CPU then costs nothing.
   """
 
   momentum: float = 0.99
@@ -133,9 +134,15 @@ class BatchNorm(nn.Module):
   scale_init: Any = nn.initializers.ones_init()
   axis_name: str | None = None
   dtype: Any = jnp.float32
+  activation: str | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    if self.activation not in (None, 'relu'):
+      raise ValueError(
+        f"activation must be None or 'relu', got {self.activation!r}"
+      )
+    relu = self.activation == 'relu'
     c = x.shape[-1]
     zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
     scale = self.param('scale', self.scale_init, (c,)) if self.use_scale else 1.0
@@ -145,10 +152,15 @@ class BatchNorm(nn.Module):
     if not train:
       inv = jax.lax.rsqrt(var.value + self.epsilon) * scale
       shift = bias - mean.value * inv
-      return (x * inv.reshape((1, 1, 1, -1))
-              + shift.reshape((1, 1, 1, -1))).astype(self.dtype)
+      y = x * inv.reshape((1, 1, 1, -1)) + shift.reshape((1, 1, 1, -1))
+      return (nn.relu(y) if relu else y).astype(self.dtype)
     y, m, v = ops.batch_norm(
-      x, scale, bias, epsilon=self.epsilon, axis_name=self.axis_name
+      x,
+      scale,
+      bias,
+      epsilon=self.epsilon,
+      axis_name=self.axis_name,
+      relu=relu,
     )
     if not self.is_initializing():
       mean.value = self.momentum * mean.value + (1 - self.momentum) * m

@@ -32,9 +32,12 @@ class _Module(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    def norm(y: jax.Array, name: str) -> jax.Array:
+    def norm(y: jax.Array, name: str, activation: str | None = None):
       return layers.BatchNorm(
-        axis_name=self.axis_name, dtype=self.dtype, name=name
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+        activation=activation,
+        name=name,
       )(y, train=train)
 
     shortcut = layers.Conv(
@@ -42,7 +45,7 @@ class _Module(nn.Module):
     )(x)
     shortcut = norm(shortcut, 'shortcut_norm')
     y = layers.SeparableConv(self.features, dtype=self.dtype, name='conv1')(x)
-    y = nn.relu(norm(y, 'norm1'))
+    y = norm(y, 'norm1', 'relu')
     y = layers.SeparableConv(self.features, dtype=self.dtype, name='conv2')(y)
     y = norm(y, 'norm2')
     y = ops.max_pool(y, 3, 2, 'SAME')
@@ -74,9 +77,11 @@ class MiniXception(nn.Module):
         features, padding='VALID', dtype=self.dtype, name=f'stem{i}'
       )(x)
       x = layers.BatchNorm(
-        axis_name=self.axis_name, dtype=self.dtype, name=f'stem{i}_norm'
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+        activation='relu',
+        name=f'stem{i}_norm',
       )(x, train=train)
-      x = nn.relu(x)
     self.sow('intermediates', 'stem', x)
     for i, features in enumerate(self.modules, 1):
       x = _Module(

@@ -44,12 +44,17 @@ class _Block(nn.Module):
         name=name,
       )(y)
 
-    def norm(y: jax.Array, name: str) -> jax.Array:
+    def norm(
+      y: jax.Array, name: str, activation: str | None = None
+    ) -> jax.Array:
       return layers.BatchNorm(
-        axis_name=self.axis_name, dtype=self.dtype, name=name
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+        activation=activation,
+        name=name,
       )(y, train=train)
 
-    y = nn.relu(norm(conv(x, 3, self.strides, 'conv1'), 'norm1'))
+    y = norm(conv(x, 3, self.strides, 'conv1'), 'norm1', 'relu')
     y = norm(conv(y, 3, 1, 'conv2'), 'norm2')
     if self.strides != 1 or x.shape[-1] != self.features:
       x = conv(x, 1, self.strides, 'shortcut')
@@ -86,9 +91,11 @@ class ResidualPrototype(nn.Module):
       name='stem',
     )(x)
     x = layers.BatchNorm(
-      axis_name=self.axis_name, dtype=self.dtype, name='stem_norm'
+      axis_name=self.axis_name,
+      dtype=self.dtype,
+      activation='relu',
+      name='stem_norm',
     )(x, train=train)
-    x = nn.relu(x)
     self.sow('intermediates', 'stem_out', x)
     for i, features in enumerate(self.stages, 1):
       for j in range(1, self.blocks + 1):

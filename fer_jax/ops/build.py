@@ -50,6 +50,8 @@ TARGETS = (
   'fer_jax_max_pool',
   'fer_jax_max_pool_gradient',
   'fer_jax_max_pool_index',
+  'fer_jax_pointwise',
+  'fer_jax_pointwise_gradient',
 )
 
 _log = logging.getLogger(__name__)

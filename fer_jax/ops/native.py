@@ -14,7 +14,7 @@ from jax import numpy as jnp
 
 from fer_jax.ops import geometry
 
-__all__ = ['batch_norm', 'conv2d', 'depthwise_conv2d', 'max_pool']
+__all__ = ['batch_norm', 'conv2d', 'depthwise_conv2d', 'max_pool', 'pointwise']
 
 _Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -106,6 +106,40 @@ def _depthwise_backward(stride, pads, residuals, dy):
 
 
 depthwise_conv2d.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+  """`x` `[B, H, W, C]` with `kernel` `[1, 1, C, F]`, without padding."""
+  b, h, w, _ = x.shape
+  return _call(
+    'fer_jax_pointwise',
+    _float(b, -(-h // stride), -(-w // stride), kernel.shape[3]),
+    x,
+    kernel,
+    stride=np.int64(stride),
+  )
+
+
+def _pointwise_forward(x, kernel, stride):
+  return pointwise(x, kernel, stride), (x, kernel)
+
+
+def _pointwise_backward(stride, residuals, dy):
+  x, kernel = residuals
+  return tuple(
+    _call(
+      'fer_jax_pointwise_gradient',
+      (_like(x), _like(kernel)),
+      x,
+      kernel,
+      dy,
+      stride=np.int64(stride),
+    )
+  )
+
+
+pointwise.defvjp(_pointwise_forward, _pointwise_backward)
 
 
 def _pool_shape(x, window, stride, pads):

@@ -32,10 +32,12 @@ def conv2d(
   size, window = x.shape[1:3], kernel.shape[:2]
   pads = geometry.pads(size, window, strides, padding)
   name = _formulation(x, kernel)
+  if name != 'lax' and window == (1, 1) and pads == ((0, 0), (0, 0)):
+    if name == 'native':
+      return native.pointwise(x, kernel, strides)
+    return shifted.conv1x1(x, kernel, strides)
   if name == 'native':
     return native.conv2d(x, kernel, strides, pads)
-  if name != 'lax' and window == (1, 1) and pads == ((0, 0), (0, 0)):
-    return shifted.conv1x1(x, kernel, strides)
   return lax.conv_general_dilated(
     x, kernel, (strides, strides), padding, dimension_numbers=_DIMENSIONS
   )

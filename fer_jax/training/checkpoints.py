@@ -8,7 +8,6 @@ is used.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pathlib
 import warnings
@@ -21,7 +20,6 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fer_jax.training.state import State
-from fer_jax.training.state import inference_variables
 
 __all__ = [
   'CheckpointError',
@@ -165,9 +163,7 @@ class Checkpoints:
         with _quiet():
           restored = self._manager.restore(
             step,
-            args=ocp.args.Composite(
-              state=ocp.args.StandardRestore(abstract)
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)),
           )
         return restored['state']
       # Damage shows in many ways (missing files, bad JSON, short reads), each
@@ -184,9 +180,7 @@ class Checkpoints:
           f'checkpoint {step} in {self.folder} cannot be read ({reason}); '
           'falling back to the one before'
         )
-        os.replace(
-          self.folder / str(step), self.folder / f'{step}.damaged'
-        )
+        os.replace(self.folder / str(step), self.folder / f'{step}.damaged')
         with _quiet():
           self._manager.reload()
     return None

@@ -49,9 +49,7 @@ def create(
       )
     parts.append(optax.adam(rate))
   elif name == 'adamw':
-    parts.append(
-      optax.adamw(rate, weight_decay=weight_decay, mask=kernel_mask)
-    )
+    parts.append(optax.adamw(rate, weight_decay=weight_decay, mask=kernel_mask))
   elif name == 'sgd':
     if weight_decay:
       parts.append(optax.add_decayed_weights(weight_decay, kernel_mask))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -34,7 +35,7 @@ def piecewise(
       f'schedule has {len(epochs)} epochs but {len(factors)} factors; give as '
       'many of one as of the other'
     )
-  if any(a >= b for a, b in zip(epochs, epochs[1:], strict=False)):
+  if any(a >= b for a, b in itertools.pairwise(epochs)):
     raise ValueError(f'schedule epochs must increase, got {tuple(epochs)}')
   scales, previous = {}, 1.0
   for epoch, factor in zip(epochs, factors, strict=True):
@@ -105,4 +106,6 @@ def create(
   if name == 'cosine':
     warmup = round(warmup_epochs * steps_per_epoch)
     return cosine(rate, total, warmup, final_factor)
-  raise ValueError(f'unknown schedule {name!r}; choose one of {", ".join(NAMES)}')
+  raise ValueError(
+    f'unknown schedule {name!r}; choose one of {", ".join(NAMES)}'
+  )

@@ -35,7 +35,9 @@ class StepOptions:
     axis_name: mapped axis under pmap.
   """
 
-  augmentation: augment.Augmentation = augment.Augmentation()
+  augmentation: augment.Augmentation = dataclasses.field(
+    default_factory=augment.Augmentation
+  )
   label_smoothing: float = 0.0
   l2: float = 0.0
   ema_decay: float = 0.0
@@ -95,7 +97,9 @@ def train_step(
       rngs={'dropout': dropout_key},
     )
     loss = jnp.mean(losses.cross_entropy(logits, smoothed))
-    total = loss + options.l2 * losses.l2_penalty(params) if options.l2 else loss
+    total = (
+      loss + options.l2 * losses.l2_penalty(params) if options.l2 else loss
+    )
     return total, (loss, logits, updates.get('batch_stats', {}))
 
   grads, (loss, logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(
@@ -191,12 +195,14 @@ def evaluate_batch(
     {'loss': summed cross-entropy, 'confusion': float32 `[K, K]`, true class by
     predicted class}.
   """
-  x = augment.apply(
-    jnp.zeros((images.shape[0], 2), jnp.uint32),
-    images,
-    tuple(model.input_shape[:2]),
-  ) if images.shape[1:3] != tuple(model.input_shape[:2]) else (
-    images.astype(jnp.float32) / 255
+  x = (
+    augment.apply(
+      jnp.zeros((images.shape[0], 2), jnp.uint32),
+      images,
+      tuple(model.input_shape[:2]),
+    )
+    if images.shape[1:3] != tuple(model.input_shape[:2])
+    else (images.astype(jnp.float32) / 255)
   )
   if x.shape[-1] != model.input_shape[-1]:
     x = jnp.broadcast_to(x, (*x.shape[:-1], model.input_shape[-1]))

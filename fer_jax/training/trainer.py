@@ -48,7 +48,9 @@ class Stopped(Exception):
   """A SIGTERM was answered: the state is saved, the run can be resumed."""
 
 
-def epoch_order(seed: int, epoch: int, rows: int, batch_size: int) -> np.ndarray:
+def epoch_order(
+  seed: int, epoch: int, rows: int, batch_size: int
+) -> np.ndarray:
   """Rows of each batch of an epoch, int32 `[rows // batch_size, batch_size]`.
 
   A permutation drawn from the seed and the epoch alone; the rest that does not
@@ -255,7 +257,8 @@ def train(
     ema_decay=config.ema_decay,
     axis_name=strategy.axis_name,
   )
-  target_array = build_targets(data, config.data.soft_weight)
+  soft_targets = build_targets(data, config.data.soft_weight)
+  hard_targets = build_targets(data, 0.0)
 
   workdir.mkdir(parents=True, exist_ok=True)
   _write_json(
@@ -278,17 +281,13 @@ def train(
       state = restored
       progress.say(f'resuming {workdir} from step {int(state.step)}')
     state = strategy.replicate(state)
-    on_device = strategy.replicate(
-      {'images': np.asarray(data.images), 'targets': target_array}
+    images, soft_targets, hard_targets = strategy.replicate(
+      (np.asarray(data.images), soft_targets, hard_targets)
     )
     chunk = strategy.compile(
-      functools.partial(
-        steps.train_chunk, model=model, tx=tx, options=options
-      )
+      functools.partial(steps.train_chunk, model=model, tx=tx, options=options)
     )
-    eval_model = (
-      model.clone(axis_name=None) if strategy.axis_name else model
-    )
+    eval_model = model.clone(axis_name=None) if strategy.axis_name else model
     evaluate_fn = jax.jit(
       functools.partial(steps.evaluate_batch, model=eval_model)
     )
@@ -303,6 +302,11 @@ def train(
       while step < total_steps:
         epoch, offset = divmod(step, steps_per_epoch)
         order = epoch_order(config.seed, epoch, len(data), config.batch_size)
+        soft = not config.data.soft_epochs or epoch < config.data.soft_epochs
+        on_device = {
+          'images': images,
+          'targets': soft_targets if soft else hard_targets,
+        }
         sums = np.zeros(3)
         first = offset
         while offset < steps_per_epoch and step < total_steps:

@@ -40,14 +40,10 @@ def test_resizing_equals_opencv(size):
 def test_flip_is_exact_and_happens_to_half():
   image = np.repeat(_images(1), 400, axis=0)
   out = np.asarray(
-    augment.apply(
-      _keys(400), image, (12, 10), augment.Augmentation(flip=True)
-    )
+    augment.apply(_keys(400), image, (12, 10), augment.Augmentation(flip=True))
   )
   plain = image[0] / 255.0
-  flipped = np.array(
-    [np.allclose(o, plain[:, ::-1], atol=1e-5) for o in out]
-  )
+  flipped = np.array([np.allclose(o, plain[:, ::-1], atol=1e-5) for o in out])
   kept = np.array([np.allclose(o, plain, atol=1e-5) for o in out])
   assert np.all(flipped ^ kept)
   assert 150 < flipped.sum() < 250

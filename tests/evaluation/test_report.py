@@ -1,4 +1,4 @@
-"""Reports, protocols, twins and where figures come from."""
+"""Reports, protocols and where figures come from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from fer_jax.evaluation import metrics
 from fer_jax.evaluation import protocols
 from fer_jax.evaluation import provenance
 from fer_jax.evaluation import report
-from fer_jax.evaluation import twins
 
 NAMES = ['a', 'b', 'c']
 
@@ -92,18 +91,6 @@ def test_seeds():
   assert three['mean'] == pytest.approx(0.6)
   assert three['std'] == pytest.approx(0.1)
   assert three['values'] == [0, 1, 2]
-
-
-def test_twins_are_found_by_every_pixel():
-  rng = np.random.default_rng(0)
-  train = rng.integers(0, 256, (5, 3, 3, 1), np.uint8)
-  test = np.concatenate([train[2:4], train[:1]])
-  test[2, 1, 1] ^= 1
-  np.testing.assert_array_equal(
-    twins.twin_mask(test, train), [True, True, False]
-  )
-  with pytest.raises(ValueError, match='of training'):
-    twins.twin_mask(test[:, :2], train)
 
 
 def test_unknown_protocol_lists_the_choices():

@@ -9,6 +9,7 @@ import pytest
 from skimage import data
 
 from fer_jax import labels as label_sets
+from fer_jax import models
 from fer_jax.evaluation import metrics
 from fer_jax.evaluation import predict
 from fer_jax.export import tflite
@@ -17,35 +18,64 @@ from fer_jax.models import mini_xception
 SHAPE = (48, 48, 1)
 
 
-def randomized(model, images, seed=0):
-  """Variables whose batch norm has statistics of images, scales and biases.
+# int8 of a network with random weights decides alike less often than that of a
+# trained one, which parity.LIMITS is for: near-ties are everywhere.
+RANDOM_AGREEMENT = 0.8
 
-  Statistics of nothing would leave a network that answers the same to every
-  image, with large terms cancelling: no network to measure rounding on.
+
+def drawn(model, seed=0):
+  """Random variables, without the minutes that compiling `init` can take."""
+  rng = np.random.default_rng(seed)
+
+  def leaf(path, shape):
+    name, shape = path[-1].key, shape.shape
+    match name:
+      case 'kernel':
+        scale = np.sqrt(2 / np.prod(shape[:-1]))
+        value = rng.normal(0, scale, shape)
+      case 'mean' | 'bias':
+        value = rng.normal(0, 0.2, shape)
+      case _:  # var, scale
+        value = rng.uniform(0.7, 1.4, shape)
+    return value.astype(np.float32)
+
+  return jax.tree_util.tree_map_with_path(leaf, models.shapes(model))
+
+
+def randomized(model, images, seed=0):
+  """Random variables whose batch-norm statistics belong to the images.
+
+  With statistics of nothing a network answers the same to every image, from
+  large terms that cancel: no network to measure rounding on.
   """
   rng = np.random.default_rng(seed)
+  variables = drawn(model, seed)
   image = np.asarray(images, np.float32) / 255
-  variables = jax.jit(model.init)(jax.random.key(seed), image[:1])
   _, updated = jax.jit(
     lambda v, x: model.apply(v, x, train=True, mutable=['batch_stats'])
   )(variables, image)
 
   def leaf(path, old, new):
-    old, new = np.asarray(old), np.asarray(new)
-    name, shape = path[-1].key, old.shape
-    if name in ('mean', 'var'):
-      new = (new - 0.99 * old) / 0.01  # undo the moving average
-      factor = rng.uniform(0.9, 1.1, shape)
-      return np.float32(np.maximum(new, 1e-3) * factor if name == 'var' else new)
-    if name == 'scale':
-      return rng.uniform(0.7, 1.4, shape).astype(np.float32)
-    if name == 'bias':
-      return rng.normal(0, 0.2, shape).astype(np.float32)
-    return old
+    new = (np.asarray(new) - 0.99 * old) / 0.01  # undo the moving average
+    if path[-1].key == 'var':
+      new = np.maximum(new, 1e-3) * rng.uniform(0.9, 1.1, new.shape)
+    return new.astype(np.float32)
 
-  return jax.tree_util.tree_map_with_path(
-    leaf, variables, {**variables, **updated}
+  stats = jax.tree_util.tree_map_with_path(
+    leaf, variables['batch_stats'], updated['batch_stats']
   )
+  return {'params': variables['params'], 'batch_stats': stats}
+
+
+@pytest.fixture(scope='session')
+def random_variables():
+  """`drawn`, for other networks."""
+  return drawn
+
+
+@pytest.fixture(scope='session')
+def random_agreement():
+  return RANDOM_AGREEMENT
 
 
 @pytest.fixture(scope='session')

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from flax import traverse_util
 from jax import numpy as jnp
 
 from fer_jax import models
@@ -115,24 +114,11 @@ def test_sizes_at_full_scale():
   assert sown == {f'{name}_out': (2, n, n, c) for name, (n, c) in SIZES.items()}
 
 
-def _random_variables(model, seed):
-  """Variables in which no two statistics, scales or biases are alike."""
-  rng = np.random.default_rng(seed)
-  variables = models.init(model, jax.random.key(seed))
-  flat = traverse_util.flatten_dict(variables)
-  for path, leaf in flat.items():
-    if path[-1] in ('scale', 'var'):
-      flat[path] = rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-    elif path[-1] in ('bias', 'mean'):
-      flat[path] = rng.normal(0, 0.2, leaf.shape).astype(np.float32)
-  return traverse_util.unflatten_dict(flat)
-
-
-@pytest.mark.parametrize('name', ['emotionnet_nano_a', 'emotionnet_nano_b'])
-def test_folding_batch_norm_keeps_the_function(name):
+def test_folding_batch_norm_keeps_the_function(draw):
+  name = 'emotionnet_nano_b'
   trained = models.create(name, input_shape=(16, 16, 1))
   small = models.create(name, input_shape=(16, 16, 1), use_norm=False)
-  variables = _random_variables(trained, 3)
+  variables = draw(trained)
   folded = emotionnet_nano.fold_batch_norm(variables)
   assert jax.tree.map(jnp.shape, folded) == jax.tree.map(
     lambda leaf: leaf.shape, models.shapes(small)
@@ -156,11 +142,10 @@ def test_folding_batch_norm_keeps_the_function(name):
   )
 
 
-def test_folding_twice_is_refused():
+def test_folding_twice_is_refused(draw):
   model = models.create('emotionnet_nano_b', use_norm=False)
-  variables = models.init(model, jax.random.key(0))
   with pytest.raises(ValueError, match='nothing to fold'):
-    emotionnet_nano.fold_batch_norm(variables)
+    emotionnet_nano.fold_batch_norm(draw(model))
 
 
 @pytest.mark.parametrize(

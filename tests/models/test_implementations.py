@@ -37,9 +37,9 @@ def _loss_and_gradient(implementation, model, variables, image, target):
 @pytest.mark.parametrize(
   ('name', 'size'), [('mini_xception', 32), ('emotionnet_nano_b', 24)]
 )
-def test_forward_and_gradient_agree(name, size):
+def test_forward_and_gradient_agree(name, size, draw):
   model = models.create(name, input_shape=(size, size, 1))
-  variables = models.init(model, jax.random.key(0))
+  variables = draw(model)
   rng = np.random.default_rng(0)
   image = rng.uniform(size=(4, size, size, 1)).astype(np.float32)
   target = rng.normal(size=(4, 7)).astype(np.float32)

@@ -19,9 +19,9 @@ def _image(shape, seed=0):
 
 @pytest.mark.parametrize('landmarks', [False, True])
 @pytest.mark.parametrize('name', ['mtcnn_pnet', 'mtcnn_rnet', 'mtcnn_onet'])
-def test_heads(name, landmarks):
+def test_heads(name, landmarks, draw):
   model = models.create(name, landmarks=landmarks)
-  variables = models.init(model, jax.random.key(0))
+  variables = draw(model)
   out = model.apply(variables, _image((3, *model.input_shape)))
   middle = (1, 1) if name == 'mtcnn_pnet' else ()
   expected = dict(HEADS)
@@ -33,9 +33,9 @@ def test_heads(name, landmarks):
   assert all(v.dtype == np.float32 for v in out.values())
 
 
-def test_pnet_slides_over_an_image():
+def test_pnet_slides_over_an_image(draw):
   model = models.create('mtcnn_pnet')
-  variables = models.init(model, jax.random.key(0))
+  variables = draw(model)
   image = _image((1, 20, 26, 3))
   maps = model.apply(variables, image)
   assert maps['face'].shape == (1, 5, 8, 2)

@@ -231,7 +231,7 @@ def test_mistyped_key_is_refused_with_a_suggestion(prepared, tmp_path):
 
 
 def test_unprepared_data_says_how(tmp_path):
-  with pytest.raises(FileNotFoundError, match='fer_jax.data.prepare'):
+  with pytest.raises(FileNotFoundError, match=r'fer_jax\.data\.prepare'):
     trainer.train(_config(tmp_path), tmp_path / 'w', show_progress=False)
 
 

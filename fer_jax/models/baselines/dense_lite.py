@@ -75,10 +75,12 @@ class DenseLite(nn.Module):
       )(y)
 
     def norm_relu(y: jax.Array, name: str) -> jax.Array:
-      y = layers.BatchNorm(
-        axis_name=self.axis_name, dtype=self.dtype, name=name
+      return layers.BatchNorm(
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+        activation='relu',
+        name=name,
       )(y, train=train)
-      return nn.relu(y)
 
     x = image.astype(self.dtype) * 2 - 1
     x = norm_relu(conv(x, self.stem, 7, 'stem', strides=2), 'stem_norm')

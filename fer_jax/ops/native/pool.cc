@@ -9,7 +9,33 @@
 namespace fer {
 namespace {
 
-typedef uint8_t ByteVec __attribute__((vector_size(kLanes)));
+// One byte a lane, to and from integers: GCC's own conversion goes lane by lane.
+inline IntVec LoadBytes(const uint8_t* p, int64_t n) {
+  uint8_t bytes[kLanes] = {};
+  if (n >= kLanes) {
+    __builtin_memcpy(bytes, p, kLanes);
+  } else {
+    __builtin_memcpy(bytes, p, n);
+  }
+#if defined(__AVX512F__)
+  return (IntVec)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)bytes));
+#elif defined(__AVX2__)
+  return (IntVec)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)bytes));
+#else
+  IntVec v;
+  for (int i = 0; i < kLanes; ++i) v[i] = bytes[i];
+  return v;
+#endif
+}
+
+inline void StoreBytes(uint8_t* p, IntVec v, int64_t n) {
+#if defined(__AVX512F__)
+  const __mmask16 lanes = n >= kLanes ? 0xffff : (__mmask16)((1u << n) - 1);
+  _mm512_mask_cvtepi32_storeu_epi8(p, lanes, (__m512i)v);
+#else
+  for (int i = 0; i < std::min<int64_t>(n, kLanes); ++i) p[i] = v[i];
+#endif
+}
 
 Geometry Make(const ffi::Span<const int64_t>& d,
               const ffi::Span<const int64_t>& out, int64_t window,
@@ -67,8 +93,7 @@ void Window(const float* image, const Geometry& g, int64_t y, int64_t x,
     }
     StorePart(out + i, top, m);
     if (kIndex) {
-      const ByteVec bytes = __builtin_convertvector(at, ByteVec);
-      __builtin_memcpy(index + i, &bytes, std::min<int64_t>(m, kLanes));
+      StoreBytes(index + i, at, m);
     }
   }
 }
@@ -106,47 +131,62 @@ ffi::Error ForwardIndex(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> x,
   return ffi::Error::Success();
 }
 
+struct Cover {
+  int64_t first, last;
+};
+
+// Each pixel of the image sums the windows that took it.
+template <bool kWhole>
+void Gather(const float* d, const uint8_t* taken, const Geometry& g,
+            const Cover* rows, const Cover* cols, float* out) {
+  const int64_t c = g.c, window = g.kh, stride = g.stride;
+  for (int64_t y = 0; y < g.h; ++y) {
+    for (int64_t x = 0; x < g.w; ++x, out += c) {
+      const Cover rx = cols[x], ry = rows[y];
+      for (int64_t i = 0; i < c; i += kLanes) {
+        const int64_t m = kWhole ? kLanes : c - i;
+        Vec sum = Zero();
+        for (int64_t oy = ry.first; oy <= ry.last; ++oy) {
+          const int64_t line = (y + g.top - oy * stride) * window + x + g.left;
+          for (int64_t ox = rx.first; ox <= rx.last; ++ox) {
+            const int64_t at = (oy * g.ow + ox) * c + i;
+            const IntVec which = LoadBytes(taken + at, m);
+            const Vec v = LoadPart(d + at, m);
+            sum += which == static_cast<int32_t>(line - ox * stride) ? v
+                                                                     : Zero();
+          }
+        }
+        StorePart(out + i, sum, m);
+      }
+    }
+  }
+}
+
 ffi::Error Backward(ffi::ThreadPool pool, ffi::Buffer<ffi::F32> dy,
                     ffi::Buffer<ffi::U8> index, ffi::ResultBuffer<ffi::F32> dx,
                     int64_t window, int64_t stride, int64_t top, int64_t left) {
   const Geometry g =
       Make(dx->dimensions(), dy.dimensions(), window, stride, top, left);
   // First and last window that cover a row or column of the image.
-  const auto cover = [&](int64_t at, int64_t pad, int64_t count) {
-    const int64_t p = at + pad;
-    const int64_t first = std::max<int64_t>(0, CeilDiv(p - window + 1, stride));
-    return std::make_pair(first, std::min(count - 1, p / stride));
+  const auto covers = [&](int64_t size, int64_t pad, int64_t count) {
+    std::vector<Cover> out(size);
+    for (int64_t i = 0; i < size; ++i) {
+      const int64_t p = i + pad;
+      out[i] = Cover{p < window ? 0 : CeilDiv(p - window + 1, stride),
+                     std::min(count - 1, p / stride)};
+    }
+    return out;
   };
+  const std::vector<Cover> rows = covers(g.h, g.top, g.oh);
+  const std::vector<Cover> cols = covers(g.w, g.left, g.ow);
   ParallelFor(pool, g.batch, [&](int64_t b) {
     const float* d = dy.typed_data() + b * g.oh * g.ow * g.c;
     const uint8_t* taken = index.typed_data() + b * g.oh * g.ow * g.c;
     float* out = dx->typed_data() + b * g.h * g.w * g.c;
-    for (int64_t y = 0; y < g.h; ++y) {
-      const auto [y0, y1] = cover(y, g.top, g.oh);
-      for (int64_t x = 0; x < g.w; ++x) {
-        const auto [x0, x1] = cover(x, g.left, g.ow);
-        for (int64_t i = 0; i < g.c; i += kLanes) {
-          const int64_t m = g.c - i;
-          Vec sum = Zero();
-          for (int64_t oy = y0; oy <= y1; ++oy) {
-            for (int64_t ox = x0; ox <= x1; ++ox) {
-              const int64_t at = (oy * g.ow + ox) * g.c + i;
-              const int64_t tap = (y + g.top - oy * stride) * window +
-                                  (x + g.left - ox * stride);
-              ByteVec bytes{};
-              if (m >= kLanes) {
-                __builtin_memcpy(&bytes, taken + at, kLanes);
-              } else {
-                __builtin_memcpy(&bytes, taken + at, m);
-              }
-              const IntVec which = __builtin_convertvector(bytes, IntVec);
-              const Vec v = LoadPart(d + at, m);
-              sum += which == static_cast<int32_t>(tap) ? v : Zero();
-            }
-          }
-          StorePart(out + (y * g.w + x) * g.c + i, sum, m);
-        }
-      }
+    if (g.c % kLanes == 0) {
+      Gather<true>(d, taken, g, rows.data(), cols.data(), out);
+    } else {
+      Gather<false>(d, taken, g, rows.data(), cols.data(), out);
     }
   });
   return ffi::Error::Success();

@@ -145,7 +145,9 @@ class BatchNorm(nn.Module):
     relu = self.activation == 'relu'
     c = x.shape[-1]
     zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
-    scale = self.param('scale', self.scale_init, (c,)) if self.use_scale else 1.0
+    scale = (
+      self.param('scale', self.scale_init, (c,)) if self.use_scale else 1.0
+    )
     bias = self.param('bias', zeros, (c,)) if self.use_bias else 0.0
     mean = self.variable('batch_stats', 'mean', zeros, None, (c,))
     var = self.variable('batch_stats', 'var', ones, None, (c,))

@@ -90,7 +90,7 @@ class MiniXception(nn.Module):
         dtype=self.dtype,
         name=f'module{i}',
       )(x, train=train)
-      self.sow('intermediates', f'module{i}', x)
+      self.sow('intermediates', f'module{i}_out', x)
     x = layers.Conv(
       self.num_classes, use_bias=True, dtype=self.dtype, name='classes'
     )(x)

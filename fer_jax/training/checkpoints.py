@@ -131,6 +131,9 @@ class Checkpoints:
     # Python, ValueError or an XlaRuntimeError from tensorstore.
     except Exception as error:
       text = ' '.join(str(error).split())
+      # A save before this one may still be on its way to the disk.
+      with contextlib.suppress(Exception):
+        self._manager.wait_until_finished()
       of = f' of step {step}' if step is not None else ''
       kept = self._kept(step)
       raise CheckpointError(

@@ -32,7 +32,7 @@ _MODEL = flags.DEFINE_string(
   'model', 'mini_xception_fer2013', 'Released network for the real photo.'
 )
 _IMAGES = flags.DEFINE_integer('images', 3000, 'Faces to draw for training.')
-_EPOCHS = flags.DEFINE_float('epochs', 6.0, 'Epochs over the drawn faces.')
+_EPOCHS = flags.DEFINE_float('epochs', 10.0, 'Epochs over the drawn faces.')
 
 
 class StepFailed(Exception):
@@ -80,7 +80,8 @@ def main(argv: list[str]) -> int:
     _run(
       'Draw faces',
       'python', '-m', 'fer_jax.data.prepare', '--dataset=rendered_faces',
-      f'--data_dir={data}', f'--images={_IMAGES.value}',
+      f'--data_dir={data}', f'--train={_IMAGES.value}', '--val=500',
+      '--test=300', '--size=48',
     )  # fmt: skip
     _run(
       'Train on them',

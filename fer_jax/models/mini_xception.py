@@ -82,7 +82,7 @@ class MiniXception(nn.Module):
         activation='relu',
         name=f'stem{i}_norm',
       )(x, train=train)
-    self.sow('intermediates', 'stem', x)
+    self.sow('intermediates', 'stem_out', x)
     for i, features in enumerate(self.modules, 1):
       x = _Module(
         features,

@@ -33,5 +33,7 @@ def get_config():
     config.schedule.warmup_epochs = 1.0
     config.schedule.final_factor = 0.002
     config.ema_decay = 0.999
+    # One step a call is as fast as a scan here (500 against 470 images/s on two
+    # cores) and stops sooner when asked to; give 0 on an accelerator.
     config.steps_per_call = 1
   return config

@@ -13,9 +13,11 @@ or fer2013new.csv.xz. Exit code: 0 prepared, 1 the data could not be prepared,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,6 +108,36 @@ def _failed(error: BaseException | str, code: int) -> int:
   return code
 
 
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+  """Drops what C++ code prints to stderr; Python's own output stays.
+
+  TensorFlow 2.21 announces CPU features and missing GPUs whatever
+  TF_CPP_MIN_LOG_LEVEL says, a dozen lines before the one that matters.
+  """
+  before = sys.stderr
+  try:
+    own = before.fileno() == 2
+  except (AttributeError, OSError, ValueError):
+    own = False
+  if not own:  # replaced by the caller, say a test
+    yield
+    return
+  kept = os.dup(2)
+  nowhere = os.open(os.devnull, os.O_WRONLY)
+  try:
+    sys.stderr = os.fdopen(os.dup(kept), 'w', buffering=1)
+    os.dup2(nowhere, 2)
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.close(nowhere)
+    if sys.stderr is not before:
+      sys.stderr.close()
+      sys.stderr = before
+
+
 def main(argv: Sequence[str]) -> int:
   """Runs the command `argv`, program name first; returns the exit code."""
   _FLAGS.unparse_flags()
@@ -123,23 +155,21 @@ def main(argv: Sequence[str]) -> int:
     options = _options(values)
   except (flags.Error, _UsageError) as e:
     return _failed(e, 2)
-  # TensorFlow and TFDS announce themselves at length.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   verbosity = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
+  logging.set_verbosity(logging.ERROR)  # TFDS announces itself too
   start = time.monotonic()
   try:
-    arrays.prepare(
-      values['dataset'],
-      values['data_dir'],
-      values['manual_dir'],
-      overwrite=values['overwrite'],
-      show_progress=True,
-      **options,
-    )
-    print(
-      _summary(values['dataset'], values['data_dir'], time.monotonic() - start)
-    )
+    with _quiet_libraries():
+      arrays.prepare(
+        values['dataset'],
+        values['data_dir'],
+        values['manual_dir'],
+        overwrite=values['overwrite'],
+        show_progress=True,
+        **options,
+      )
+    seconds = time.monotonic() - start
+    print(_summary(values['dataset'], values['data_dir'], seconds))
   except arrays.DataError as e:
     return _failed(e, 1)
   except ValueError as e:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 from jax import numpy as jnp
+from jax.extend import core as jex_core
 
 from fer_jax import bundles
 from fer_jax import ops
@@ -130,7 +131,7 @@ def names() -> tuple[str, ...]:
   return tuple(ENTRIES)
 
 
-def create(name: str, **overrides: Any) -> nn.Module:
+def create(name: str, /, **overrides: Any) -> nn.Module:
   """Builds the network called `name`; nothing is computed yet.
 
   Args:
@@ -288,7 +289,7 @@ def _multiply_adds(jaxpr: Any) -> int:
       left = equation.invars[0].aval.shape
       outputs = math.prod(equation.outvars[0].aval.shape)
       total += outputs * math.prod(left[i] for i in contracted)
-    for inner in jax.core.jaxprs_in_params(equation.params):
+    for inner in jex_core.jaxprs_in_params(equation.params):
       total += _multiply_adds(inner)
   return total
 

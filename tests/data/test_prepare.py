@@ -226,6 +226,23 @@ def test_command_help(capsys):
 
 
 @pytest.mark.slow
+def test_command_stderr_has_nothing_but_the_error(tmp_path):
+  run = subprocess.run(
+    [
+      sys.executable, '-m', 'fer_jax.data.prepare', '--dataset=fer2013',
+      f'--data_dir={tmp_path}', f'--manual_dir={tmp_path}',
+    ],
+    capture_output=True,
+    text=True,
+    timeout=240,
+  )  # fmt: skip
+  assert run.returncode == 1
+  assert run.stdout == ''
+  assert run.stderr.startswith('prepare: no csv in ')
+  assert run.stderr.count('\n') == 1
+
+
+@pytest.mark.slow
 def test_killed_command_leaves_nothing_half_done(tmp_path):
   command = [
     sys.executable, '-m', 'fer_jax.data.prepare', '--dataset=rendered_faces',

@@ -161,24 +161,32 @@ def _write_json(path: pathlib.Path, value: Any) -> None:
 
 
 class _Terminate:
-  """Remembers a SIGTERM until the running steps are done."""
+  """Remembers SIGTERM and Ctrl-C until the running steps are done.
+
+  A second Ctrl-C interrupts at once.
+  """
+
+  _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
   def __init__(self):
-    self.asked = False
-    self._before: Any = None
+    self.asked: int | None = None
+    self._before: dict[int, Any] = {}
 
   def __enter__(self) -> _Terminate:
     # Signals belong to the main thread; elsewhere the caller handles them.
     if threading.current_thread() is threading.main_thread():
-      self._before = signal.signal(signal.SIGTERM, self._ask)
+      for number in self._SIGNALS:
+        self._before[number] = signal.signal(number, self._ask)
     return self
 
-  def _ask(self, *_: Any) -> None:
-    self.asked = True
+  def _ask(self, number: int, _: Any) -> None:
+    if self.asked == signal.SIGINT and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self.asked = number
 
   def __exit__(self, *_: Any) -> None:
-    if threading.current_thread() is threading.main_thread():
-      signal.signal(signal.SIGTERM, self._before)
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
 
 
 def _check_config(config: Any, rows: int) -> None:
@@ -346,6 +354,8 @@ def train(
           if terminate.asked:
             saver.save(state, metrics)
             saver.wait()
+            if terminate.asked == signal.SIGINT:
+              raise KeyboardInterrupt
             raise Stopped(
               f'SIGTERM: saved step {step} in {saver.folder}; run the same '
               'command to go on'

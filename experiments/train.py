@@ -94,10 +94,22 @@ def main(argv: list[str]) -> int:
   return 0
 
 
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags; what does not parse is one line and exit code 2."""
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, AttributeError, TypeError, ValueError, OSError) as error:
+    text = error
+    while isinstance(text, BaseException) and text.args:
+      text = text.args[-1] if isinstance(text, OSError) else text.args[0]
+    print(f'train: {" ".join(str(text).split())} (see --help)', file=sys.stderr)
+    sys.exit(2)
+
+
 def run() -> None:
   """Entry point that exits with `main`'s code."""
   flags.mark_flags_as_required(['config', 'workdir'])
-  app.run(main)
+  app.run(main, flags_parser=_parse)
 
 
 if __name__ == '__main__':

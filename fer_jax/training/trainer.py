@@ -7,6 +7,7 @@ so a run that was killed and resumed ends with the weights of an unbroken one.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -98,7 +99,12 @@ def create_model(config: Any, data: arrays.Arrays, axis_name: str | None):
   if 'input_shape' in overrides:
     overrides['input_shape'] = tuple(overrides['input_shape'])
   overrides.setdefault('num_classes', len(label_sets.get(data.label_set)))
-  return models.create(config.name, axis_name=axis_name, **overrides)
+  if axis_name is not None:
+    # Networks without batch norm have no statistics to share, hence no field.
+    fields = dataclasses.fields(models.create(config.name, **overrides))
+    if any(field.name == 'axis_name' for field in fields):
+      overrides['axis_name'] = axis_name
+  return models.create(config.name, **overrides)
 
 
 def evaluate(
@@ -295,7 +301,11 @@ def train(
     chunk = strategy.compile(
       functools.partial(steps.train_chunk, model=model, tx=tx, options=options)
     )
-    eval_model = model.clone(axis_name=None) if strategy.axis_name else model
+    eval_model = (
+      model.clone(axis_name=None)
+      if getattr(model, 'axis_name', None)
+      else model
+    )
     evaluate_fn = jax.jit(
       functools.partial(steps.evaluate_batch, model=eval_model)
     )

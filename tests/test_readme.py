@@ -16,7 +16,8 @@ _TEXT = (_ROOT / 'README.md').read_text()
 
 
 def _blocks(language: str) -> list[str]:
-  return re.findall(rf'```{language}\n(.*?)```', _TEXT, re.DOTALL)
+  fences = re.findall(r'^```(\w*)\n(.*?)^```$', _TEXT, re.DOTALL | re.MULTILINE)
+  return [text for name, text in fences if name == language]
 
 
 @pytest.fixture(scope='module')

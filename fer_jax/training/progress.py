@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import sys
-import time
 from typing import Any
 
 import tqdm
@@ -112,7 +111,6 @@ class Progress:
       mininterval=1.0,
       file=sys.stderr,
     )
-    self._start = time.monotonic()
 
   def advance(self, steps: int, text: str) -> None:
     """Moves the bar and shows `text` behind it."""
